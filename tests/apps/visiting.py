@@ -10,8 +10,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -37,9 +36,10 @@ RUN_PATIENCE = 4 * PATIENCE
 def started(
     module: str, *options: str, log: Path | None = None, **environment: str
 ) -> Iterator[subprocess.Popen]:
-    """A program as a process of its own; what it says on stderr goes to `log`.
+    """A program as a process of its own; what it says on stderr goes to `log`. It has to end when it is told to.
 
-    Where the test fails, it is told to say where each of its threads stands, and what it said is printed.
+    Where a test fails within this block, the program is told to say where each of its threads stands, and what it said
+    is printed. A server that several tests share is not told of their failures.
     """
     said = log.open("w+") if log else tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed below)
     process = subprocess.Popen(
@@ -49,20 +49,19 @@ def started(
         stdout=subprocess.DEVNULL,
         stderr=said,
     )
-    ending = process.terminate
+    failed = True
     try:
         yield process
-    except BaseException:
-        ending = partial(process.send_signal, signal.SIGABRT)
-        raise
+        process.terminate()
+        process.wait(PATIENCE / 1000)
+        failed = False
     finally:
-        ending()
-        try:
-            process.wait(PATIENCE / 1000)
-        except subprocess.TimeoutExpired:
+        if failed:
+            process.send_signal(signal.SIGABRT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE / 1000)
             process.kill()
             process.wait()
-        if ending != process.terminate:
             said.seek(0)
             print(f"{module} said, and ended in {process.returncode}:\n{said.read()}")
         said.close()

@@ -19,8 +19,12 @@ def test_forged_requests_get_nothing(pair):
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 @pytest.mark.parametrize("running", [False, True], ids=["idle", "in a run"])
-def test_a_server_that_is_told_to_end_ends_well(browser, tmp_path, monkeypatch, name, running):
+def test_a_server_that_is_told_to_end_ends_well(browser, tmp_path, monkeypatch, request, name, running):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    heard = signal.getsignal(signal.Signals[name])
+    if heard is signal.SIG_IGN:  # as under nohup, and a server that is begun so keeps to it
+        signal.signal(signal.Signals[name], signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(signal.Signals[name], heard))
     log = tmp_path / "log"
     with serving(log=log) as (address, process):
         visit = Visit(browser, address).open()
