@@ -145,11 +145,13 @@ def causal_conv1d_step(
     activation: str | None,
 ) -> tuple[Float[Tensor, "B E"], Float[Tensor, "B J E"]]:
     """See `emma_viz.kernels.reference.causal_conv1d_step`. No gradient."""
-    token = x[:, None]
-    arguments = _conv_arguments(token, weight, bias, state, activation == "silu", rows_type(x))
-    y = np.empty(x.shape, arguments[0].dtype)
-    run_kernel(numba_conv.conv_forward, *arguments, y, x.shape[1], workers=_workers_for(x))
-    return tensor_of(y, x), torch.cat([state.to(x.dtype), token], dim=1)[:, 1:]
+    inner = x.shape[1]
+    y, new = np.empty(x.shape, np.float32), np.empty(state.shape, np.float32)
+    run_kernel(
+        numba_steps.conv_step, array(state), array(x), parameter(weight, inner), parameter(bias, inner),
+        activation == "silu", y, new, workers=_workers_for(x),
+    )  # fmt: skip
+    return torch.from_numpy(y).to(x.dtype), torch.from_numpy(new).to(x.dtype)
 
 
 def gated_rms_norm(

@@ -22,26 +22,32 @@ def scan_step(worker, workers, state, u, dt, A, D, bias, B, C, z, gated, use_sof
     """
     batch, inner, states = state.shape
     mine = share_of(worker, workers, inner)
-    steps = np.empty(inner, np.float32)
+    c0, c1, width = mine.start, mine.stop, len(mine)
+    steps = np.empty(width, np.float32)
+    # Slices, as LLVM makes no vector code of a loop whose index may be negative.
+    rates, skip, added = A[c0:c1], D[c0:c1], bias[c0:c1]
     for b in range(batch):
-        for c in mine:
-            steps[c] = dt[b, c] + bias[c]
+        step, given, out_row = dt[b, c0:c1], u[b, c0:c1], y[b, c0:c1]
+        before, after = state[b, c0:c1], new[b, c0:c1]
+        for c in range(width):
+            steps[c] = step[c] + added[c]
         if use_softplus:
-            for c in mine:
+            for c in range(width):
                 steps[c] = softplus(steps[c])
         # In loops of their own: LLVM makes no vector code of an exponential and a sum in one.
-        for c in mine:
-            rate, inflow = steps[c] * LOG2E, steps[c] * u[b, c]
+        for c in range(width):
+            rate, inflow = steps[c] * LOG2E, steps[c] * given[c]
             for n in range(states):
-                new[b, c, n] = exp2(rate * A[c, n]) * state[b, c, n] + inflow * B[b, n]
-        for c in mine:
-            out = D[c] * u[b, c]
+                after[c, n] = exp2(rate * rates[c, n]) * before[c, n] + inflow * B[b, n]
+        for c in range(width):
+            out = skip[c] * given[c]
             for n in range(states):
-                out += C[b, n] * new[b, c, n]
-            y[b, c] = out
+                out += C[b, n] * after[c, n]
+            out_row[c] = out
         if gated:
-            for c in mine:
-                y[b, c] *= z[b, c] * sigmoid(z[b, c])
+            gate = z[b, c0:c1]
+            for c in range(width):
+                out_row[c] *= gate[c] * sigmoid(gate[c])
 
 
 @parallel_kernel
@@ -70,3 +76,36 @@ def ssd_step(worker, workers, state, x, dt, A, D, bias, B, C, use_softplus, y, n
                     new[b, h, p, n] = value
                     out += C[b, g, n] * value
                 y[b, h, p] = out
+
+
+@parallel_kernel
+@no_type_check
+def conv_step(worker, workers, state, x, weight, bias, silu, y, new):
+    """One token of the convolution.
+
+    Args:
+        state, new: (B, K - 1, E), oldest first; `new` is written.
+        x, y: (B, E); `y` is written.
+        weight: (E, K). bias: (E,).
+    """
+    batch, before, inner = state.shape
+    mine = share_of(worker, workers, inner)
+    c0, c1, width = mine.start, mine.stop, len(mine)
+    taps, added = np.empty((before + 1, width), np.float32), bias[c0:c1]
+    for c in range(width):
+        for k in range(before + 1):
+            taps[k, c] = weight[c0 + c, k]
+    for b in range(batch):
+        given, out, kept, after = x[b, c0:c1], y[b, c0:c1], state[b, :, c0:c1], new[b, :, c0:c1]
+        for c in range(width):
+            out[c] = added[c] + taps[before, c] * given[c]
+        for k in range(before):
+            for c in range(width):
+                out[c] += taps[k, c] * kept[k, c]
+        if silu:
+            for c in range(width):
+                out[c] *= sigmoid(out[c])
+        for k in range(before):
+            last = given if k == before - 1 else kept[k + 1]
+            for c in range(width):
+                after[k, c] = last[c]
