@@ -16,6 +16,9 @@ class LinearLayer(nn.Linear):
         device: where the parameters are made.
     """
 
+    backend: str = "auto"
+    """Kernel backend of the products."""
+
     def __init__(
         self,
         in_features: int,
@@ -42,4 +45,3 @@ def use_kernels(module: nn.Module) -> None:
     for each in module.modules():
         if type(each) is nn.Linear:
             each.__class__ = LinearLayer
-            each.backend = "auto"
