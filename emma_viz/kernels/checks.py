@@ -17,9 +17,7 @@ def check_shapes(kernel: str, sizes: dict[str, int], expected: dict[str, tuple[T
     for name, (tensor, axes) in expected.items():
         if tensor is None:
             continue
-        shape = tuple(
-            [sizes[axis] for axis in axes.split()]
-        )  # runs a dozen times a generated token and layer
+        shape = tuple(sizes[axis] for axis in axes.split())
         if tensor.shape != shape:
             raise InputError(
                 f"{kernel}: {name} must have the shape ({axes}) = {shape}, but it has {tuple(tensor.shape)}."

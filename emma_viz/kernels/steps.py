@@ -168,15 +168,14 @@ def linear(
             f"but its shape is {tuple(x.shape)}."
         )
     require_backend(backend)
+    given = [each for each in (x, weight, bias) if each is not None]
     if (
         backend not in ("auto", "cpu")
         or x.device.type != "cpu"
-        or any(
-            (each.device, each.dtype) != (x.device, x.dtype) for each in (weight, bias) if each is not None
-        )
-        or not {type(x), type(weight)}
-        <= {Tensor, Parameter}  # no shard of FSDP2, and no tensor that stands for one
-        or wants_gradient(x, weight, bias)
+        or any((each.device, each.dtype) != (x.device, x.dtype) for each in given)
+        # As a shard of FSDP2 is, and what stands for a tensor.
+        or any(type(each) not in (Tensor, Parameter) for each in given)
+        or wants_gradient(*given)
         or torch.is_autocast_enabled("cpu")
         or is_watched()
     ):

@@ -36,12 +36,14 @@ class LinearLayer(nn.Linear):
         return kernels.linear(input, self.weight, self.bias, backend=self.backend)
 
 
-def use_kernels(module: nn.Module) -> None:
-    """Make the plain linear layers of a network that another package wrote `LinearLayer`s, in place.
+def use_kernels(module: nn.Module, *, backend: str = "auto") -> None:
+    """Make the plain linear layers of a network `LinearLayer`s, in place, also those that another package wrote.
 
     Args:
         module: the network; its parameters and their names stay.
+        backend: kernel backend of these layers.
     """
     for each in module.modules():
         if type(each) is nn.Linear:
             each.__class__ = LinearLayer
+            setattr(each, "backend", backend)  # noqa: B010 (of the class that it has now)

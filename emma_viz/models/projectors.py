@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from emma_viz.models.config import MambaConfig, ProjectorConfig
 from emma_viz.models.cross_scan import CrossScan
 from emma_viz.models.infusion import Infusion
-from emma_viz.models.linear import LinearLayer
 from emma_viz.models.mixers.bidirectional import BidirectionalMamba
 from emma_viz.models.ranges import Grid
 from emma_viz.models.vision_config import TextTowerConfig
@@ -73,7 +72,7 @@ class ShuffledPatches(nn.Module):
         super().__init__()
         self.columns = grid[1]
         self.patches = BarePatches(width, patch, grid[0] * grid[1])
-        self.mlp = nn.Sequential(LinearLayer(4 * width, width), nn.GELU(), LinearLayer(width, width))
+        self.mlp = nn.Sequential(nn.Linear(4 * width, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, pixels: Float[Tensor, "B T F"]) -> Float[Tensor, "B t D"]:
         """T patches to t = T/4 tokens, row by row."""
@@ -115,7 +114,7 @@ class Projector(nn.Module):
             self.infusion = Infusion(features, grid[0] * grid[1], text=text, learned=config.learned_tokens)
         if config.bidirectional:
             assert mixer is not None, "bidirectional blocks have sizes"
-            self.mlp = nn.Sequential(LinearLayer(features, width), nn.GELU())
+            self.mlp = nn.Sequential(nn.Linear(features, width), nn.GELU())
             self.bidirectional_mamba = BidirectionalMamba(mixer, config.bidirectional, backend=backend)
             features = width
         if config.kind == "vss-l2":
@@ -158,30 +157,26 @@ class Projector(nn.Module):
 
 
 def _linear(config: ProjectorConfig, features: int, width: int, grid: Grid) -> nn.Module:
-    return LinearLayer(features, width)
+    return nn.Linear(features, width)
 
 
 def _gelu_mlp(config: ProjectorConfig, features: int, width: int, grid: Grid) -> nn.Module:
-    return nn.Sequential(LinearLayer(features, width), nn.GELU(), LinearLayer(width, width))
+    return nn.Sequential(nn.Linear(features, width), nn.GELU(), nn.Linear(width, width))
 
 
 def _fused_gelu_mlp(config: ProjectorConfig, features: int, width: int, grid: Grid) -> nn.Module:
     hidden = config.hidden_multiplier * features
     return nn.Sequential(
-        LinearLayer(features, hidden),
-        nn.GELU(),
-        LinearLayer(hidden, width),
-        nn.GELU(),
-        LinearLayer(width, width),
+        nn.Linear(features, hidden), nn.GELU(), nn.Linear(hidden, width), nn.GELU(), nn.Linear(width, width)
     )
 
 
 def _fused_ldpnet(config: ProjectorConfig, features: int, width: int, grid: Grid) -> nn.Module:
     hidden = config.hidden_multiplier * features
     return nn.Sequential(
-        LinearLayer(features, hidden),
+        nn.Linear(features, hidden),
         nn.GELU(),
-        LinearLayer(hidden, width),
+        nn.Linear(hidden, width),
         TokenPool(grid, config.pooled_grid),
         LocalPositions(width, config.pooled_grid),
     )
@@ -189,9 +184,9 @@ def _fused_ldpnet(config: ProjectorConfig, features: int, width: int, grid: Grid
 
 def _ldpnet(config: ProjectorConfig, features: int, width: int, grid: Grid) -> nn.Module:
     return nn.Sequential(
-        LinearLayer(features, width),
+        nn.Linear(features, width),
         nn.GELU(),
-        LinearLayer(width, width),
+        nn.Linear(width, width),
         TokenPool(grid, config.pooled_grid),
         LocalPositions(width, config.pooled_grid),
     )

@@ -16,6 +16,7 @@ from emma_viz.models.cache import MambaCache
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.hookpoint import HookPoint, unhooked
 from emma_viz.models.language_model import MambaLM
+from emma_viz.models.linear import use_kernels
 from emma_viz.models.projectors import Projector
 from emma_viz.models.ranges import Grid
 from emma_viz.models.towers.vision import VisionEncoder
@@ -72,6 +73,7 @@ class VLM(nn.Module):
             text=config.vision.text,
             backend=backend,
         )
+        use_kernels(self.projector, backend=backend)
         self.llm = MambaLM(config.llm, backend=backend)
 
     @property

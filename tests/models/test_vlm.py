@@ -2,9 +2,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
 from emma_viz.errors import InputError
+from emma_viz.kernels import steps
 from emma_viz.models import PRESETS, VLM, ProjectorConfig
+from emma_viz.models.linear import LinearLayer
 
 T, M = 16, 6
 
@@ -114,3 +118,29 @@ def test_what_does_not_fit_is_refused(vlm, arguments, named):
 def test_pixels_and_features_together_are_refused(vlm, pixels):
     with pytest.raises(InputError, match="either"):
         vlm.embed_image(pixels, features=torch.zeros(3, 16, 40))
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("tiny-")])
+def test_every_linear_layer_has_the_kernels(name):
+    """Of encoders, projector and language model; a Mamba calls its `dt_proj` through them itself."""
+    model = VLM(PRESETS[name](), backend="torch")
+    plain = [
+        key for key, each in model.named_modules() if type(each) is nn.Linear and not key.endswith("dt_proj")
+    ]
+    assert plain == []
+    projector = [each for each in model.projector.modules() if isinstance(each, LinearLayer)]
+    assert {each.backend for each in projector} <= {"torch"}
+
+
+def test_no_product_is_made_in_half_precision_that_torch_only_emulates(pixels, vlm, monkeypatch):
+    """As on AVX2, in a whole pass."""
+    monkeypatch.setattr(steps, "_emulates_halves", lambda: True)
+    seen, product = [], functional.linear
+    monkeypatch.setattr(
+        functional, "linear", lambda x, *rest: seen.append((x.dtype, x.shape)) or product(x, *rest)
+    )
+    model = vlm.bfloat16()
+    with torch.no_grad():
+        model([each.bfloat16() for each in pixels], torch.ones(3, 12, dtype=torch.long))
+    assert len(seen) > 20
+    assert {dtype for dtype, shape in seen if shape[:-1].numel() > 8} == {torch.float32}
