@@ -24,7 +24,7 @@ from emma_viz.kernels.checks import check_activation, check_groups, check_rank, 
 _WITH_STEPS = {"selective_scan": ("cpu", "triton"), "ssd": ("cpu", "triton"), "causal_conv1d": ("cpu",)}
 """Kernel → the backends whose module has a kernel of one step of it."""
 
-_FEW_ROWS = {torch.float32: 16, torch.bfloat16: 1}
+_FEW_ROWS = {torch.float32: 16, torch.bfloat16: 2}
 """Dtype → the most rows that the `cpu` backend's product is faster with, as measured (decision 1)."""
 _WIDENED_FROM = 8
 """Rows in half precision that torch multiplies in no more time than it takes to widen the weights."""

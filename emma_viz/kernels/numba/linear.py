@@ -1,8 +1,9 @@
 """Numba kernels of a matrix product with few rows, which generation runs: the weights are read once.
 
 What counts is how fast they come from memory: torch's products of few rows read them at a fifth to two thirds of the
-speed of a sum. One or two rows have a loop with a sum for each, because only sums with names of their own stay in
-registers. More stand side by side, and a weight is multiplied with all of them at once.
+speed of a sum. Several rows of the weights are read at once, which lie far apart: read one after the other, or as
+neighbours, they come more slowly. One or two rows of x have a sum for each weight row that is read, because only sums
+with names of their own stay in registers. More stand side by side, and a weight is multiplied with all of them at once.
 """
 
 from collections.abc import Callable
@@ -10,40 +11,62 @@ from typing import no_type_check
 
 from emma_viz.kernels.numba.bf16 import value
 from emma_viz.kernels.numba.lanes import LANES, carray, stack
-from emma_viz.kernels.numba.math import ZERO, parallel_kernel, share_of
+from emma_viz.kernels.numba.math import ZERO, kernel, parallel_kernel, share_of
 
 _READ_AT_ONCE = 8
-"""Rows of the weights that a tile goes along. They lie far apart: read as neighbours they come at half the speed."""
+"""Rows of the weights that a tile goes along; one or two rows of x go along four."""
 
 _SUMMED = 256
 """Inputs of one running sum. Such sums are added up: the error of one over all inputs would grow with their number."""
+
+
+@kernel
+@no_type_check
+def _four(o, apart, last):
+    """Rows of the weights that are read at once; where a share is no multiple, its last row more than once."""
+    return o, min(o + apart, last), min(o + 2 * apart, last), min(o + 3 * apart, last)
 
 
 @parallel_kernel
 @no_type_check
 def _one_row(worker, workers, x, weight, y):
     """x: (1, X). weight: (Y, X), float32 or the bits of bf16. y: (1, Y), written."""
-    x0 = x[0]
-    for o in share_of(worker, workers, weight.shape[0]):
-        row, y0 = weight[o], ZERO
-        for i in range(row.shape[0]):
-            y0 += value(row[i]) * x0[i]
-        y[0, o] = y0
+    mine, side = share_of(worker, workers, weight.shape[0]), x[0]
+    apart, last = (len(mine) + 3) // 4, mine.stop - 1
+    for o in range(mine.start, mine.start + apart):
+        r0, r1, r2, r3 = _four(o, apart, last)
+        w0, w1, w2, w3 = weight[r0], weight[r1], weight[r2], weight[r3]
+        y0 = y1 = y2 = y3 = ZERO
+        for i in range(w0.shape[0]):
+            y0 += value(w0[i]) * side[i]
+            y1 += value(w1[i]) * side[i]
+            y2 += value(w2[i]) * side[i]
+            y3 += value(w3[i]) * side[i]
+        y[0, r0], y[0, r1], y[0, r2], y[0, r3] = y0, y1, y2, y3
 
 
 @parallel_kernel
 @no_type_check
 def _two_rows(worker, workers, x, weight, y):
     """As `_one_row`, with two."""
-    x0, x1 = x[0], x[1]
-    for o in share_of(worker, workers, weight.shape[0]):
-        row = weight[o]
-        y0 = y1 = ZERO
-        for i in range(row.shape[0]):
-            w = value(row[i])
-            y0 += w * x0[i]
-            y1 += w * x1[i]
-        y[0, o], y[1, o] = y0, y1
+    mine, side, other = share_of(worker, workers, weight.shape[0]), x[0], x[1]
+    apart, last = (len(mine) + 3) // 4, mine.stop - 1
+    for o in range(mine.start, mine.start + apart):
+        r0, r1, r2, r3 = _four(o, apart, last)
+        w0, w1, w2, w3 = weight[r0], weight[r1], weight[r2], weight[r3]
+        y0 = y1 = y2 = y3 = z0 = z1 = z2 = z3 = ZERO
+        for i in range(w0.shape[0]):
+            v0, v1, v2, v3 = value(w0[i]), value(w1[i]), value(w2[i]), value(w3[i])
+            y0 += v0 * side[i]
+            y1 += v1 * side[i]
+            y2 += v2 * side[i]
+            y3 += v3 * side[i]
+            z0 += v0 * other[i]
+            z1 += v1 * other[i]
+            z2 += v2 * other[i]
+            z3 += v3 * other[i]
+        y[0, r0], y[0, r1], y[0, r2], y[0, r3] = y0, y1, y2, y3
+        y[1, r0], y[1, r1], y[1, r2], y[1, r3] = z0, z1, z2, z3
 
 
 def _side_by_side(many: int) -> Callable[..., None]:
