@@ -70,8 +70,9 @@ def test_few_rows_take_the_kernel(rows, kernel_calls):
     assert len(kernel_calls) == 1
 
 
-def test_a_row_in_bf16_is_rounded_once(kernel_calls):
-    x, weight, bias = inputs(dtype=torch.bfloat16)
+@pytest.mark.parametrize("rows", [1, 2])
+def test_rows_in_bf16_are_rounded_once(rows, kernel_calls):
+    x, weight, bias = inputs((rows, 1), dtype=torch.bfloat16)
     for calls, added in enumerate((None, bias), start=1):
         actual = kernels.linear(x, weight, added)
         assert len(kernel_calls) == calls
@@ -88,7 +89,7 @@ def test_the_rest_is_left_to_torch(kernel_calls):
         "more rows than a vector has": lambda: kernels.linear(*inputs((MOST_ROWS + 1, 1))),
         "no row": lambda: kernels.linear(x[:0], weight, bias),
         "small weights": lambda: kernels.linear(*inputs(made=100)),
-        "two rows in bf16": lambda: kernels.linear(*inputs((2, 1), dtype=torch.bfloat16)),
+        "three rows in bf16": lambda: kernels.linear(*inputs((3, 1), dtype=torch.bfloat16)),
         "float64": lambda: kernels.linear(*inputs(dtype=torch.float64)),
         "a tensor that stands for one": lambda: kernels.linear(x.as_subclass(Standing), weight),
         "weights that are not contiguous": lambda: kernels.linear(x, strided, bias),
@@ -104,6 +105,15 @@ def test_the_rest_is_left_to_torch(kernel_calls):
     with torch.no_grad():
         kernels.linear(x, wanted)
     assert len(kernel_calls) == 1
+
+
+@pytest.mark.parametrize("made", [1, 2, 3, 5])
+@pytest.mark.parametrize("rows", [1, 2, 8])
+def test_fewer_rows_of_the_weights_than_are_read_at_once(rows, made, kernel_calls):
+    x, weight, bias = inputs((rows,), given=LARGE, made=made)
+    actual = kernels.linear(x, weight, bias)
+    assert len(kernel_calls) == 1
+    torch.testing.assert_close(actual.double(), exact(x, weight, bias), rtol=1e-5, atol=1e-2)
 
 
 def test_small_weights_do_not_import_numba():
