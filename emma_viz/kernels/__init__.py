@@ -2,7 +2,8 @@
 
 from emma_viz.kernels.api import causal_conv1d, gated_rms_norm, selective_scan, ssd
 from emma_viz.kernels.backends import available_backends, resolve_backend
-from emma_viz.kernels.steps import causal_conv1d_step, linear, selective_scan_step, ssd_step
+from emma_viz.kernels.products import linear
+from emma_viz.kernels.steps import causal_conv1d_step, selective_scan_step, ssd_step
 
 __all__ = [
     "available_backends",

@@ -9,6 +9,8 @@ from types import ModuleType
 
 import torch
 from torch.autograd import forward_ad
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
 from emma_viz.errors import BackendError, InputError
 
@@ -115,9 +117,9 @@ def backend_module(name: str) -> ModuleType:
     return importlib.import_module(BACKENDS[name])
 
 
-def runs_on_numba(device: torch.device, requested: str) -> bool:
-    """Whether the `cpu` backend is asked for, or may be taken unasked, and can run for tensors on `device`."""
-    return requested in ("auto", "cpu") and device.type == "cpu" and not _unusable("cpu")
+def has_numba() -> bool:
+    """Whether the `cpu` backend can run."""
+    return not _unusable("cpu")
 
 
 def wants_gradient(*tensors: torch.Tensor | None) -> bool:
@@ -128,13 +130,21 @@ def wants_gradient(*tensors: torch.Tensor | None) -> bool:
 
 
 def is_watched() -> bool:
-    """Whether something follows what is done with tensors, whatever they hold: a compiler, a trace, `vmap`, a mode."""
+    """Whether something follows what is done with tensors, whatever they hold: a compiler, a trace, `vmap`, a mode.
+
+    A default device is a mode, too, and follows nothing.
+    """
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
-        or bool(torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack())
+        or bool(torch._C._len_torch_dispatch_stack())
         or torch._C._functorch.peek_interpreter_stack() is not None
+        or bool(torch._C._len_torch_function_stack() and not _only_a_default_device())
     )
+
+
+def _only_a_default_device() -> bool:
+    return all(isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
 
 
 def _automatic(device: str, dtype: torch.dtype, kernel: str, sizes: dict[str, int] | None) -> tuple[str, str]:

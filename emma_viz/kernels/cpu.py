@@ -184,7 +184,7 @@ def linear(
     """
     rows = array(x).reshape(-1, x.shape[-1])
     workers = min(thread_count(), max(1, weight.numel() // _SHARED))
-    if kernel := numba_linear.FEW_ROWS.get(len(rows)):
+    if kernel := numba_linear.NAMED_SUMS.get(len(rows)):
         y = np.empty((len(rows), weight.shape[0]), np.float32)
         run_kernel(kernel, rows, read_only(weight), y, workers=workers)
     else:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from emma_viz.kernels import selective_scan
+from emma_viz.kernels import linear, selective_scan
 from emma_viz.models.mixers.mamba1 import initial_dt_bias
 from emma_viz.models.ranges import Grid
 
@@ -87,7 +87,7 @@ class DirectedScan(nn.Module):
         dt, B, C = self.x_proj(x).split([self.rank, self.d_state, self.d_state], dim=-1)
         y, _ = selective_scan(
             x,
-            functional.linear(dt, self.dt_proj.weight),
+            linear(dt, self.dt_proj.weight, backend=self.backend),
             -torch.exp(self.A_log.float()),
             B,
             C,

@@ -11,9 +11,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from emma_viz.kernels import linear
 from emma_viz.models.config import MambaConfig, ProjectorConfig
 from emma_viz.models.cross_scan import CrossScan
 from emma_viz.models.infusion import Infusion
+from emma_viz.models.linear import use_kernels
 from emma_viz.models.mixers.bidirectional import BidirectionalMamba
 from emma_viz.models.ranges import Grid
 from emma_viz.models.vision_config import TextTowerConfig
@@ -52,15 +54,16 @@ class BarePatches(nn.Module):
     """Pixels of each patch → one state a patch: a convolution, and learned positions, whose first row is the class
     token's, which mmMamba never shows its language model."""
 
-    def __init__(self, width: int, patch: int, patches: int):
+    def __init__(self, width: int, patch: int, patches: int, *, backend: str):
         super().__init__()
+        self.backend = backend
         self.position_embedding = nn.Parameter(torch.randn(1, patches + 1, width))
         self.patch_embedding = nn.Conv2d(3, width, patch, stride=patch)
 
     def forward(self, pixels: Float[Tensor, "B T F"]) -> Float[Tensor, "B T D"]:
         """Row by row; `F` is channel, row and column of a patch."""
         convolution = self.patch_embedding
-        embedded = nn.functional.linear(pixels, convolution.weight.flatten(1), convolution.bias)
+        embedded = linear(pixels, convolution.weight.flatten(1), convolution.bias, backend=self.backend)
         return embedded + self.position_embedding[:, 1:]
 
 
@@ -68,10 +71,10 @@ class ShuffledPatches(nn.Module):
     """The image's way into a model without an encoder (mmMamba, `pixel_shuffle_loc` "pre"): patches are embedded, four
     in a square become the channels of one token, and two layers bring these to the width."""
 
-    def __init__(self, width: int, patch: int, grid: Grid):
+    def __init__(self, width: int, patch: int, grid: Grid, *, backend: str):
         super().__init__()
         self.columns = grid[1]
-        self.patches = BarePatches(width, patch, grid[0] * grid[1])
+        self.patches = BarePatches(width, patch, grid[0] * grid[1], backend=backend)
         self.mlp = nn.Sequential(nn.Linear(4 * width, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, pixels: Float[Tensor, "B T F"]) -> Float[Tensor, "B t D"]:
@@ -91,7 +94,7 @@ class Projector(nn.Module):
         grid: rows and columns of the features.
         mixer: sizes of bidirectional blocks, where there are some.
         text: the encoder of the instruction, where it is mixed in.
-        backend: kernel backend of the scans, where there are some.
+        backend: kernel backend of the linear layers, and of the scans, where there are some.
     """
 
     def __init__(
@@ -119,6 +122,8 @@ class Projector(nn.Module):
             features = width
         if config.kind == "vss-l2":
             self.projector = VssConnector(features, width, grid, scan=config.vss_scan, backend=backend)
+        elif config.kind == "patches":
+            self.projector = ShuffledPatches(width, math.isqrt(features // 3), grid, backend=backend)
         else:
             self.projector = _BUILDERS[config.kind](config, features, width, grid)
         if config.positions:
@@ -130,6 +135,7 @@ class Projector(nn.Module):
             # cross-scan are those of the model without it.
             with torch.random.fork_rng(devices=[]):
                 self.scan = CrossScan(scanned, grid, d_state=config.scan_states, backend=backend)
+        use_kernels(self, backend=backend)
 
     def forward(
         self, features: Float[Tensor, "B T F"], text: Float[Tensor, "B s W"] | None = None
@@ -192,15 +198,10 @@ def _ldpnet(config: ProjectorConfig, features: int, width: int, grid: Grid) -> n
     )
 
 
-def _patches(config: ProjectorConfig, features: int, width: int, grid: Grid) -> nn.Module:
-    return ShuffledPatches(width, math.isqrt(features // 3), grid)
-
-
 _BUILDERS = {
     "linear": _linear,
     "gelu-mlp": _gelu_mlp,
     "fused-gelu-mlp": _fused_gelu_mlp,
     "fused-ldpnet": _fused_ldpnet,
     "ldpnet": _ldpnet,
-    "patches": _patches,
 }

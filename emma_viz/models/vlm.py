@@ -16,7 +16,6 @@ from emma_viz.models.cache import MambaCache
 from emma_viz.models.config import VLMConfig
 from emma_viz.models.hookpoint import HookPoint, unhooked
 from emma_viz.models.language_model import MambaLM
-from emma_viz.models.linear import use_kernels
 from emma_viz.models.projectors import Projector
 from emma_viz.models.ranges import Grid
 from emma_viz.models.towers.vision import VisionEncoder
@@ -63,7 +62,7 @@ class VLM(nn.Module):
         """Token ids that stand before the image and all text."""
         self.reader: InstructionTokenizer | None = None
         """What makes ids of an instruction, for a model whose image tokens depend on it."""
-        self.vision = VisionEncoder(config.vision)
+        self.vision = VisionEncoder(config.vision, backend=backend)
         self.projector = Projector(
             config.projector,
             features=config.vision.width,
@@ -73,7 +72,6 @@ class VLM(nn.Module):
             text=config.vision.text,
             backend=backend,
         )
-        use_kernels(self.projector, backend=backend)
         self.llm = MambaLM(config.llm, backend=backend)
 
     @property

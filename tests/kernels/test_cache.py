@@ -17,20 +17,64 @@ pytest.importorskip("numba")
 
 import numba
 from numba import njit
+from numba.core.registry import CPUDispatcher
 
 from emma_viz.kernels.numba import cache as numba_cache
 from emma_viz.kernels.numba import conv as numba_conv
+from emma_viz.kernels.numba import linear as numba_linear
+from emma_viz.kernels.numba import norm as numba_norm
 from emma_viz.kernels.numba import scan as numba_scan
 from emma_viz.kernels.numba import ssd as numba_ssd
+from emma_viz.kernels.numba import steps as numba_steps
 
-KERNELS = (
-    numba_conv.conv_forward,
-    numba_conv.conv_backward,
-    numba_scan.scan_forward,
-    numba_scan.scan_backward,
-    numba_ssd.prepare,
-    numba_ssd.ssd_forward,
-)
+KERNELS = [
+    kernel
+    for module in (numba_conv, numba_linear, numba_norm, numba_scan, numba_ssd, numba_steps)
+    for kernel in [
+        *vars(module).values(),
+        *getattr(module, "NAMED_SUMS", {}).values(),
+        *getattr(module, "SIDE_BY_SIDE", {}).values(),
+    ]
+    if isinstance(kernel, CPUDispatcher) and kernel.targetoptions.get("nogil")
+]
+
+ALL_OF_THEM = """
+import torch
+from emma_viz import kernels
+torch.manual_seed(0)
+r = torch.randn
+found = []
+def forward(dtype, wanted):
+    def seq(*shape):
+        return r(*shape).to(dtype).requires_grad_(wanted)
+    found.extend(kernels.selective_scan(
+        seq(2, 30, 70), seq(2, 30, 70), -torch.rand(70, 4), seq(2, 30, 4), seq(2, 30, 4), r(70), z=seq(2, 30, 70),
+        delta_bias=r(70), delta_softplus=True, backend="cpu",
+    ))
+    found.extend(kernels.ssd(
+        seq(2, 30, 2, 40), seq(2, 30, 2), -torch.rand(2), seq(2, 30, 1, 4), seq(2, 30, 1, 4), r(2), dt_bias=r(2),
+        dt_softplus=True, backend="cpu",
+    ))
+    x = seq(2, 30, 70)
+    found.extend(kernels.causal_conv1d(x, r(70, 4).to(dtype), r(70).to(dtype), activation="silu", backend="cpu"))
+    found.append(kernels.gated_rms_norm(seq(2, 30, 70), seq(2, 30, 70), r(70).to(dtype), groups=1, eps=1e-5))
+for dtype in (torch.float32, torch.bfloat16):
+    forward(dtype, False)
+forward(torch.float32, True)
+sum(each.sum() for each in found if each.requires_grad).backward()
+found = [each.detach() for each in found]
+found.extend(kernels.selective_scan_step(
+    r(2, 70, 4), r(2, 70), r(2, 70), -torch.rand(70, 4), r(2, 4), r(2, 4), r(70), z=r(2, 70), delta_softplus=True
+))
+found.extend(kernels.ssd_step(r(2, 2, 40, 4), r(2, 2, 40), r(2, 2), -torch.rand(2), r(2, 1, 4), r(2, 1, 4), r(2)))
+found.extend(kernels.causal_conv1d_step(r(2, 3, 70), r(2, 70), r(70, 4), r(70), activation="silu"))
+weight = r(417, 640)
+for rows in (1, 2, 8, 16):
+    found.append(kernels.linear(r(rows, 640), weight))
+found.append(kernels.linear(r(1, 640).bfloat16(), weight.bfloat16()))
+for each in found:
+    print(each.double().nan_to_num().view(torch.int64).sum().item())
+"""
 
 
 @contextmanager
@@ -149,6 +193,21 @@ print(sum(conv_forward.stats.cache_hits.values()))
     assert [(each.communicate()[0], each.returncode)[1] for each in both] == [0, 0]
     after = start()
     assert (after.communicate()[0].strip(), after.returncode) == ("1", 0)
+
+
+@pytest.mark.slow
+def test_who_compiles_and_who_reads_what_was_compiled_get_the_same_bits(tmp_path):
+    """A function that two libraries have is called in the one that was optimised first, until the next process."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    first, second = (
+        subprocess.run([sys.executable, "-c", ALL_OF_THEM], env=environment, capture_output=True, text=True)
+        for _ in range(2)
+    )
+    assert first.returncode == 0, first.stderr
+    assert "compiling" in first.stderr
+    assert "compiling" not in second.stderr
+    assert len(first.stdout.splitlines()) > 25
+    assert first.stdout == second.stdout
 
 
 def test_compiling_says_once_what_it_does(double, caplog):

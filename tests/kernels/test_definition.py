@@ -138,9 +138,14 @@ def test_ssd_steps_equal_the_ssd(ssd_case, backend):
         torch.testing.assert_close(state, final)
 
 
-def test_steps_of_many_channels_and_threads(scan_case, ssd_case):
-    """Threads share a step of this size; the state is read in place, and written anew."""
-    scan, ssd = scan_case(8, 1, 2055, 17), ssd_case(9, 1, 8, 29, 4, 130)
+@pytest.mark.parametrize("channels", [2, 2055])
+def test_three_threads_share_a_step(scan_case, ssd_case, conv_case, channels, monkeypatch):
+    """Also fewer channels than threads. The state is read in place, and written anew."""
+    from emma_viz.kernels import cpu
+
+    monkeypatch.setattr(cpu, "_SHARED", 1)
+    monkeypatch.setattr(cpu, "thread_count", lambda: 3)
+    scan, ssd = scan_case(8, 1, channels, 17), ssd_case(9, 1, channels // 64 + 2, 29, 1, 130)
     u, delta, A, B, C, D, z, bias, state = scan.tensors
     y, new = kernels.selective_scan_step(
         state, u[:, 0], delta[:, 0], A, B[:, 0], C[:, 0], D, z=z[:, 0], delta_bias=bias, delta_softplus=True,
@@ -156,6 +161,12 @@ def test_steps_of_many_channels_and_threads(scan_case, ssd_case):
     expected, final = ssd.call(*ssd.tensors, backend="reference")
     torch.testing.assert_close(y, expected[:, 0], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(new, final, rtol=1e-5, atol=1e-5)
+    conv = conv_case(3, 1, channels, 4)
+    x, weight, bias, state = conv.tensors
+    y, new = kernels.causal_conv1d_step(state, x[:, 0], weight, bias, activation="silu", backend="cpu")
+    expected, final = conv.call(*conv.tensors, backend="reference")
+    torch.testing.assert_close(y, expected[:, 0], rtol=1e-5, atol=1e-5)
+    assert torch.equal(new, final)
 
 
 def test_a_step_with_a_gradient_has_one(scan_case):

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from emma_viz import kernels
 from emma_viz.errors import InputError
-from emma_viz.kernels import steps
+from emma_viz.kernels import products
 from emma_viz.kernels.cpu import MOST_ROWS
 from emma_viz.models.linear import LinearLayer, use_kernels
 from tests.unchecked import types_unchecked
@@ -81,7 +81,8 @@ def test_rows_in_bf16_are_rounded_once(rows, kernel_calls):
         assert (actual == exact(x, weight, added).to(torch.bfloat16)).float().mean() > 0.99
 
 
-def test_the_rest_is_left_to_torch(kernel_calls):
+def test_the_rest_is_left_to_torch(kernel_calls, monkeypatch):
+    monkeypatch.setattr(products, "_emulates_halves", lambda: False)
     x, weight, bias = inputs()
     strided = torch.cat([weight, weight], dim=1)[:, : weight.shape[1]]
     wanted = weight.clone().requires_grad_()
@@ -169,12 +170,28 @@ def test_a_compiler_a_trace_and_a_transformation_see_a_product(kernel_calls, unc
     assert not kernel_calls
 
 
+def test_torch_fx_follows_a_layer(unchecked):
+    network = torch.nn.Sequential(LinearLayer(640, 417), torch.nn.GELU())
+    followed, x = torch.fx.symbolic_trace(network), torch.randn(2, 640)
+    torch.testing.assert_close(followed(x), network(x))
+
+
+def test_a_default_device_follows_nothing(kernel_calls):
+    x, weight, bias = inputs()
+    with torch.device("cpu"):
+        actual = kernels.linear(x, weight, bias)
+        with FlopCounterMode(display=False):
+            kernels.linear(x, weight, bias)
+    assert len(kernel_calls) == 1
+    torch.testing.assert_close(actual, functional.linear(x, weight, bias), rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("rows", [1, 5, MOST_ROWS + 1, 40])
 def test_half_precision_that_torch_only_emulates_is_multiplied_in_fp32(rows, dtype, monkeypatch):
     """As on AVX2. Blocks of the weights that end within them, too."""
-    monkeypatch.setattr(steps, "_emulates_halves", lambda: True)
-    monkeypatch.setattr(steps, "_BLOCK", 100 * 640)
+    monkeypatch.setattr(products, "_emulates_halves", lambda: True)
+    monkeypatch.setattr(products, "_BLOCK", 100 * 640)
     x, weight, bias = inputs((rows, 1), dtype=dtype)
     seen, product = [], functional.linear
     monkeypatch.setattr(
@@ -229,7 +246,7 @@ def test_a_layer_has_the_names_and_the_start_of_torch():
         torch.testing.assert_close(mine(x), theirs(x), rtol=1e-5, atol=1e-5)
 
 
-def test_a_network_of_another_package_gets_the_layers():
+def test_a_network_of_another_package_gets_the_layers(kernel_calls):
     network = torch.nn.Sequential(
         torch.nn.Linear(640, 417), torch.nn.GELU(), LinearLayer(417, 3, backend="torch")
     )
@@ -239,9 +256,12 @@ def test_a_network_of_another_package_gets_the_layers():
     assert network[0].backend == "auto"
     assert network[2].backend == "torch"
     assert all(torch.equal(network.state_dict()[key], value) for key, value in before.items())
-    torch.testing.assert_close(
-        network[0](torch.ones(1, 640)), functional.linear(torch.ones(1, 640), *network[0].parameters())
-    )
+    with torch.no_grad():
+        x = torch.randn(1, 640)
+        torch.testing.assert_close(
+            network[0](x), functional.linear(x, *network[0].parameters()), rtol=1e-5, atol=1e-5
+        )
+    assert len(kernel_calls) == 1
 
 
 def test_a_backend_and_a_bias_that_do_not_fit_are_refused_for_any_number_of_rows():
@@ -251,6 +271,9 @@ def test_a_backend_and_a_bias_that_do_not_fit_are_refused_for_any_number_of_rows
             kernels.linear(x, weight, backend="nope")
         with pytest.raises(RuntimeError):
             kernels.linear(x, weight, bias.double())
+        for wrong in (bias[:1], bias[:-1], torch.cat([bias, bias])):
+            with types_unchecked(), pytest.raises(InputError, match=r"417 numbers.*shape is"):
+                kernels.linear(x, weight, wrong)
 
 
 def test_a_width_that_does_not_fit_is_refused():

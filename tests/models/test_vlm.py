@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from emma_viz.errors import InputError
-from emma_viz.kernels import steps
+from emma_viz.kernels import products
 from emma_viz.models import PRESETS, VLM, ProjectorConfig
 from emma_viz.models.linear import LinearLayer
 
@@ -120,27 +120,36 @@ def test_pixels_and_features_together_are_refused(vlm, pixels):
         vlm.embed_image(pixels, features=torch.zeros(3, 16, 40))
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("tiny-")])
+TINY = {name: preset for name, preset in PRESETS.items() if name.startswith("tiny-")}
+TINY["tiny-cobra with the cross-scan"] = lambda: replace(
+    PRESETS["tiny-cobra"](), projector=ProjectorConfig(kind="gelu-mlp", cross_scan=True)
+)
+
+
+@pytest.mark.parametrize("name", TINY)
 def test_every_linear_layer_has_the_kernels(name):
-    """Of encoders, projector and language model; a Mamba calls its `dt_proj` through them itself."""
-    model = VLM(PRESETS[name](), backend="torch")
-    plain = [
-        key for key, each in model.named_modules() if type(each) is nn.Linear and not key.endswith("dt_proj")
-    ]
+    """Of encoders, projector and language model; a scan calls its `dt_proj` through them itself."""
+    model = VLM(TINY[name](), backend="torch")
+    layers = {key: each for key, each in model.named_modules() if isinstance(each, nn.Linear)}
+    plain = [key for key, each in layers.items() if type(each) is nn.Linear and not key.endswith("dt_proj")]
     assert plain == []
-    projector = [each for each in model.projector.modules() if isinstance(each, LinearLayer)]
-    assert {each.backend for each in projector} <= {"torch"}
+    assert {each.backend for each in layers.values() if isinstance(each, LinearLayer)} == {"torch"}
 
 
-def test_no_product_is_made_in_half_precision_that_torch_only_emulates(pixels, vlm, monkeypatch):
+@pytest.mark.parametrize("name", TINY)
+def test_no_product_is_made_in_half_precision_that_torch_only_emulates(name, monkeypatch):
     """As on AVX2, in a whole pass."""
-    monkeypatch.setattr(steps, "_emulates_halves", lambda: True)
+    monkeypatch.setattr(products, "_emulates_halves", lambda: True)
     seen, product = [], functional.linear
     monkeypatch.setattr(
         functional, "linear", lambda x, *rest: seen.append((x.dtype, x.shape)) or product(x, *rest)
     )
-    model = vlm.bfloat16()
+    config = TINY[name]()
+    model, side, text = VLM(config).bfloat16().eval(), config.vision.image_size, config.vision.text
+    pixels = [torch.rand(1, 3, side, side).bfloat16() for _ in config.vision.towers]
+    asked = None if text is None else torch.ones(1, text.context, dtype=torch.long)
     with torch.no_grad():
-        model([each.bfloat16() for each in pixels], torch.ones(3, 12, dtype=torch.long))
-    assert len(seen) > 20
-    assert {dtype for dtype, shape in seen if shape[:-1].numel() > 8} == {torch.float32}
+        model(pixels, torch.ones(1, 12, dtype=torch.long), instruction=asked)
+    assert len(seen) > 5
+    made = {(dtype, shape) for dtype, shape in seen if shape[:-1].numel() > 8}
+    assert {dtype for dtype, _ in made} == {torch.float32}, made

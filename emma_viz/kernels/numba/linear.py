@@ -17,7 +17,8 @@ _READ_AT_ONCE = 8
 """Rows of the weights that a tile goes along; one or two rows of x go along four."""
 
 _SUMMED = 256
-"""Inputs of one running sum. Such sums are added up: the error of one over all inputs would grow with their number."""
+"""Inputs of one running sum of rows side by side. Such sums are added up: the error of one over all inputs would grow
+with their number. A sum of one or two rows is a vector of sums."""
 
 
 @kernel
@@ -120,7 +121,7 @@ def _side_by_side(many: int) -> Callable[..., None]:
     return rows
 
 
-FEW_ROWS = {1: _one_row, 2: _two_rows}
+NAMED_SUMS = {1: _one_row, 2: _two_rows}
 """Rows → the kernel of so many, each a row of x and y."""
 SIDE_BY_SIDE = {many: _side_by_side(many) for many in (8, 16) if many <= LANES // 2}
 """The same of more rows, each a column; a product with fewer is filled up with zeros."""

@@ -22,13 +22,13 @@ kernel = njit(
 """Makes a function part of the kernels that call it. One that were compiled by itself would be optimised again with
 each of its callers: that took most of the time of compiling. The numpy error model lets divisions be vectorised."""
 
-tile_kernel = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""Compiles a function by itself, because it has stack arrays of its own."""
-
 inlined = njit(
     fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True
 )
-"""Compiles a function that must become part of its caller, because it is given stack arrays."""
+"""Compiles a function that must become part of its caller, because it has or is given stack arrays.
+
+None may stay a function: the process that compiles would call the one that was optimised by itself, and one that reads
+the caller's machine code from the cache the one in there, which was optimised twice and rounds otherwise."""
 
 _entered = njit(fastmath=FAST, error_model="numpy", nogil=True)
 

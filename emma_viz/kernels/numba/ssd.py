@@ -23,7 +23,6 @@ from emma_viz.kernels.numba.math import (
     parallel_kernel,
     share_of,
     softplus,
-    tile_kernel,
 )
 
 STEPS = 4
@@ -204,7 +203,7 @@ def load_block(tokens, share, head, block, count, c0, width, u, step, a, v):
             v[i, c] = step[i, c] * u[i, c]
 
 
-@tile_kernel
+@inlined
 @no_type_check
 def _forward_tile(tokens, share, head, D, h, y):
     """Run one tile of channels over a sample; h (N, LANES) is its state."""

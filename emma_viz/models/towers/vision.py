@@ -30,14 +30,18 @@ class VisionEncoder(nn.Module):
     Frozen: its parameters take no gradient and it stays in evaluation mode. To train an encoder, train
     the tower alone (`PocketEncoder`) and load it here. Parameters are named `towers.<kind>.…`, and `text.…` those of
     the instruction's encoder, where there is one.
+
+    Args:
+        config: what to build.
+        backend: kernel backend of the linear layers.
     """
 
-    def __init__(self, config: VisionConfig):
+    def __init__(self, config: VisionConfig, *, backend: str = "auto"):
         super().__init__()
         self.config = config
         self.towers = nn.ModuleDict({tower.kind: TOWERS[tower.kind](tower) for tower in config.towers})
         self.text = None if config.text is None else ClipTextTower(config.text)
-        use_kernels(self)
+        use_kernels(self, backend=backend)
         self.requires_grad_(False)
         self.eval()
 
