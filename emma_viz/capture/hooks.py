@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from emma_viz.capture.sites import Target
 from emma_viz.errors import CaptureError
 from emma_viz.files.schema import Count
+from emma_viz.finite import is_finite
 
 _log = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ class Hooks:
                 self._shapes[index] = tuple(seen.shape)
             kept = self._receive(target, seen)
             if kept is not None:
-                self._note_finite(index, bool(torch.isfinite(kept).all()))
+                self._note_finite(index, is_finite(kept))
 
     def _note_finite(self, index: int, finite: bool) -> None:
         if not finite and self._finite[index] is not False:

@@ -22,13 +22,14 @@ from emma_viz.checkpoints.model_files import Source, SourceLike
 from emma_viz.checkpoints.peer_files import require_plain_files
 from emma_viz.checkpoints.peers import peer_fingerprint
 from emma_viz.checkpoints.readers.files import WeightFile, open_weights
-from emma_viz.checkpoints.readers.tensors import TensorRef, is_finite
+from emma_viz.checkpoints.readers.tensors import TensorRef
 from emma_viz.checkpoints.run_config import has_own_head, read_description
 from emma_viz.checkpoints.sources import resolve, with_config
 from emma_viz.checkpoints.tokenizers import hub_tokenizer, local_tokenizer
 from emma_viz.checkpoints.vision import bundled_encoder
 from emma_viz.errors import CheckpointError, KeyMismatchError
 from emma_viz.files.rows import rows
+from emma_viz.finite import is_finite
 from emma_viz.models.config import MambaConfig, VLMConfig
 from emma_viz.models.peers.table import peer_of
 from emma_viz.models.sizes import language_model_shapes, vision_parameters, vlm_shapes

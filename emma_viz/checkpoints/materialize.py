@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from emma_viz.checkpoints.readers.tensors import TensorRef, is_finite
+from emma_viz.checkpoints.readers.tensors import TensorRef
 from emma_viz.errors import CheckpointError, InputError
+from emma_viz.finite import is_finite
 from emma_viz.progress import Progress
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

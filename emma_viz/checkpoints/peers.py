@@ -27,12 +27,13 @@ from emma_viz.checkpoints.materialize import (
 from emma_viz.checkpoints.model_files import PEER_WEIGHTS, Source, SourceLike, is_peer_config
 from emma_viz.checkpoints.peer_files import chat_template, require_plain_files
 from emma_viz.checkpoints.readers.files import open_weights
-from emma_viz.checkpoints.readers.tensors import TensorRef, is_finite
+from emma_viz.checkpoints.readers.tensors import TensorRef
 from emma_viz.checkpoints.run_config import read_config
 from emma_viz.checkpoints.sources import bundled_names, resolve
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import CheckpointError, InputError, KeyMismatchError
 from emma_viz.files.named import named_path
+from emma_viz.finite import is_finite
 from emma_viz.models.attention_sites import attention_blocks
 from emma_viz.models.peers.calls import translated
 from emma_viz.models.peers.network import PeerImages, PeerNetwork

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from emma_viz.checkpoints.materialize import check_filled, fill, not_finite
-from emma_viz.checkpoints.readers.tensors import TensorRef, is_finite
+from emma_viz.checkpoints.readers.tensors import TensorRef
 from emma_viz.errors import InputError, LensError
 from emma_viz.files.schema import shape
+from emma_viz.finite import is_finite
 from emma_viz.heads.config import PaperConfig, ReleasedConfig
 from emma_viz.heads.head import Head, build_head, head_from_json, head_to_json
 from emma_viz.lens.headers import LensFile

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emma_viz.errors import LensError
+from emma_viz.finite import is_finite
 from emma_viz.lens.info import LensInfo
 from emma_viz.shapes import CHANNELS
 
@@ -184,7 +185,7 @@ class RidgeStatistics:
                 f"patch; this one has {states.shape[-1]} and {pixels.shape[1]}."
             )
         for index, layer in enumerate(self.layers):
-            if not torch.isfinite(states[index]).all():
+            if not is_finite(states[index]):
                 raise LensError(
                     f"Layer {layer} holds values that are not finite; a lens cannot be fitted on it."
                 )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from emma_viz.data.provenance import ModelInfo
 from emma_viz.errors import InputError, LensError
 from emma_viz.files.schema import require_ranges, shape
+from emma_viz.finite import is_finite
 from emma_viz.heads.config import PaperConfig, paper_config
 from emma_viz.heads.head import PaperHead
 from emma_viz.heads.losses import paper_loss
@@ -128,7 +129,7 @@ class TunedHead(nn.Module):
             count += states.shape[1] * states.shape[2]
         if not count:
             raise LensError("A tuned lens is calibrated on states, and none came.")
-        if bad := [row for row, each in enumerate(squares) if not torch.isfinite(each).all()]:
+        if bad := [row for row, each in enumerate(squares) if not is_finite(each)]:
             raise LensError(
                 f"Layers number {bad} (from 0) hold values that are not finite; a lens cannot be fitted on them."
             )

@@ -17,6 +17,7 @@ from emma_viz.capture.sites import site_layers
 from emma_viz.checkpoints import LoadedModel
 from emma_viz.checkpoints.beside import encoder_key
 from emma_viz.errors import LensError
+from emma_viz.finite import is_finite
 from emma_viz.lens.files import save_lens
 from emma_viz.lens.fitting.states import StateSource
 from emma_viz.lens.fitting.tuned_fit import Trainer, new_optimiser, train_tuned
@@ -125,7 +126,7 @@ def round_to_half(head: nn.Module) -> None:
     """
     state = head.state_dict()
     rounded = {name: each.to(HALF).to(each.dtype) for name, each in state.items()}
-    if bad := [name for name, each in rounded.items() if not torch.isfinite(each).all()]:
+    if bad := [name for name, each in rounded.items() if not is_finite(each)]:
         raise LensError(
             f"Half precision holds numbers up to {torch.finfo(HALF).max:.0f}; {', '.join(bad)} of this lens have "
             "larger ones. Keep it in single precision (leave --half out)."

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from emma_viz.errors import CheckpointError
+from emma_viz.finite import is_finite
 
 WINDOW_BYTES = 8 * 2**20
 """How much of the file is mapped at a time."""
@@ -120,12 +121,6 @@ class TensorRef:
         if not found:
             return torch.empty(0, dtype=self.dtype)
         return torch.frombuffer(found, dtype=self.dtype)
-
-
-def is_finite(values: Tensor) -> bool:
-    """Whether all of them are numbers; looked at in parts, so that it takes no memory to speak of."""
-    parts = values.view(-1).split(2**22) if values.is_contiguous() else (values,)
-    return all(bool(part.isfinite().all()) for part in parts)
 
 
 def row_major_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
