@@ -35,7 +35,8 @@ def open_study(path: str | Path, *, create: bool = False) -> Study:
                 f"{path} is a zip file, and a study a folder; unpack it, and open the folder in it."
             )
         raise StudyError(
-            f"{path} is no study: it has no {STUDY}. Make one with open_study(path, create=True)."
+            f"{path} is no study: it has no {STUDY}. Make one with emma-viz capture, or in Python with "
+            "open_study(path, create=True)."
         )
     return Study(path)
 
